@@ -4,7 +4,7 @@ import pytest
 
 from tailkeep.data import read_records, write_questions
 from tailkeep.data.corpus import Layout
-from tailkeep.errors import InputError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.kr_test import cloze
 from tailkeep.kr_test.build import build_cloze
 from tailkeep.kr_test.cloze import blanks_of, both_questions, gather, pair_up, questions_of
@@ -152,3 +152,19 @@ def test_a_corpus_without_entities_is_refused(tmp_path):
     (tmp_path / "x.txt").write_text("it ran and it ran and it ran.\n")
     with pytest.raises(InputError, match="0 entities were found"):
         build_cloze([str(tmp_path / "x.txt")], Layout(), num_questions=10)
+
+
+def test_documents_without_a_blank_are_not_held_and_change_no_sample(monkeypatch):
+    held, smallest = [], cloze._smallest
+    monkeypatch.setattr(cloze, "_smallest", lambda pool, most: held.append(len(pool)) or smallest(pool, most))
+    corpus = list(documents(60))
+    without = [AnnotatedDocument(1000 + number, "nothing to ask about") for number in range(500)]
+    sample = gather([*corpus, *without], num_questions=1, seed=0)
+    assert max(held) <= len(corpus)
+    assert sample == gather(corpus, num_questions=1, seed=0)
+
+
+def test_a_layout_that_does_nothing_for_the_corpus_is_refused(tmp_path):
+    (tmp_path / "x.jsonl").write_text('{"text": "Ann saw a red cat."}\n')
+    with pytest.raises(ConfigError, match=r"layout.document_separator: 'file' is for plain text"):
+        list(read_corpus([str(tmp_path / "x.jsonl")], Layout(document_separator="file")))

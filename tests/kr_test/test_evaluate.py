@@ -25,6 +25,17 @@ def margins(model):
     return KRModel.load(model).answer(QUESTIONS)
 
 
+def test_a_model_that_gives_nan_answers_nothing_and_its_weight_is_named(model, tmp_path):
+    network = AutoModelForCausalLM.from_pretrained(model)
+    with torch.no_grad():
+        network.model.embed_tokens.weight[100:] = float("nan")
+    network.save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(model).save_pretrained(tmp_path)
+    kr_model = KRModel.load(tmp_path)
+    with pytest.raises(InputError, match=r"is NaN. The weight model\.embed_tokens\.weight of .* holds NaN or infinity"):
+        kr_model.answer(QUESTIONS)
+
+
 def sentence_log_probs(folder, context, sentence):
     """By transformers alone: ln p of the tokens of " sentence" after the context."""
     tokenizer, network = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)

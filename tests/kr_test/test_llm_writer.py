@@ -5,26 +5,18 @@ import pytest
 from tailkeep.errors import BusyError, InputError
 from tailkeep.kr_test.build import build_by_llm, unanswered
 from tailkeep.kr_test.corpus import AnnotatedDocument
-from tailkeep.kr_test.llm_writer import (
-    Endpoint,
-    EndpointError,
-    Passage,
-    Reply,
-    estimate,
-    open_answers,
-    passages_of,
-    questions_in,
-)
+from tailkeep.kr_test.endpoint import Endpoint, EndpointError, Reply
+from tailkeep.kr_test.llm_writer import Passage, estimate, open_answers, passages_of, questions_in
 from tests.kr_test.corpus import documents
 from tests.kr_test.server import answer, questions, serving
 
 PASSAGES = [Passage(number, f"passage {number}") for number in range(4)]
 
 
-def ask(server, out, **choices):
+def ask(server, out, *, num_questions=8, **choices):
     endpoint = Endpoint(server.url, "m", sleep=lambda _: None, **choices)
     with open_answers(out) as answers:
-        return build_by_llm(PASSAGES, endpoint, answers)
+        return build_by_llm(PASSAGES, endpoint, answers, num_questions=num_questions)
 
 
 def test_refused_malformed_and_leaking_answers_are_counted_and_left_out(tmp_path):
@@ -43,6 +35,36 @@ def test_refused_malformed_and_leaking_answers_are_counted_and_left_out(tmp_path
         "refused": 1, "malformed": 2, "identical": 1, "leaking": 1, "requests": 4,
     }  # fmt: skip
     assert (built.counts["prompt tokens"], built.counts["completion tokens"]) == (40, 20)
+
+
+def test_a_question_that_two_answers_hold_is_asked_once(tmp_path):
+    with serving(questions("a", "b"), questions("b", "c"), questions("c"), questions("d")) as server:
+        built = ask(server, tmp_path / "kr.json")
+    assert [q.sentence_true for q in built.questions] == [f"It was {word}." for word in "abcd"]
+    assert built.counts["repeated"] == 2
+
+
+def test_there_are_no_more_questions_than_asked_for_and_no_request_that_is_not_needed(tmp_path):
+    with serving(questions("a", "b"), questions("c", "d"), questions("e")) as server:
+        built = ask(server, tmp_path / "kr.json", num_questions=3)
+    assert [q.sentence_true for q in built.questions] == ["It was a.", "It was b.", "It was c."]
+    assert len(server.requests) == built.counts["requests"] == 2
+
+
+def test_a_text_that_the_corpus_has_twice_is_one_passage():
+    repeated = [AnnotatedDocument(place, f"{word} " * 20) for place, word in enumerate("aabbbc")]
+    for seed in range(5):
+        passages = passages_of(repeated, num_passages=3, seed=seed)
+        assert [passage.text[0] for passage in passages] == ["a", "b", "c"]
+
+
+def test_answers_that_are_a_folder_are_refused(tmp_path):
+    (tmp_path / "kr.json.answers.jsonl").mkdir()
+    with (
+        pytest.raises(InputError, match=r"cannot use .*kr\.json\.answers\.jsonl: Is a directory"),
+        open_answers(tmp_path / "kr.json"),
+    ):
+        pass
 
 
 def test_what_is_answered_is_not_asked_for_again_after_a_failure(tmp_path):

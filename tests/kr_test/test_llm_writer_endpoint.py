@@ -1,7 +1,7 @@
 import pytest
 
 from tailkeep.errors import ConfigError
-from tailkeep.kr_test.llm_writer import MAX_ANSWER_BYTES, Endpoint, EndpointError, Reply, key_in
+from tailkeep.kr_test.endpoint import MAX_ANSWER_BYTES, Endpoint, EndpointError, Reply, key_in
 from tests.kr_test.server import answer, serving
 
 KEY = "a-key-of-no-known-shape-4711"
@@ -19,6 +19,12 @@ def test_a_question_is_one_post_in_json_mode_with_the_key_in_its_header():
     assert path == "/v1/chat/completions"
     assert headers["Authorization"] == f"Bearer {KEY}"
     assert body == {"model": "m", "messages": MESSAGES, "response_format": {"type": "json_object"}}
+
+
+@pytest.mark.parametrize("url", ["http://[bad", "http://host:port/v1", "ftp://host", "https://", "host/v1"])
+def test_what_is_no_web_address_is_refused(url):
+    with pytest.raises(ConfigError, match=r"--endpoint: .* is no web address. Give one such as https://host/v1"):
+        endpoint(url)
 
 
 def test_an_endpoint_without_keys_gets_none():

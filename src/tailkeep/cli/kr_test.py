@@ -248,7 +248,8 @@ def _by_llm(
     yes: bool,
 ) -> "BuiltTest":
     from tailkeep.kr_test.build import build_by_llm, find_passages, unanswered
-    from tailkeep.kr_test.llm_writer import Endpoint, estimate, key_in, open_answers
+    from tailkeep.kr_test.endpoint import Endpoint, key_in
+    from tailkeep.kr_test.llm_writer import estimate, open_answers
 
     url, model, variable = endpoint_model_key
     endpoint = Endpoint(url, model, key_in(variable))
@@ -270,7 +271,7 @@ def _by_llm(
                 print_status("the connection is not encrypted.")
             if not yes and not typer.confirm("Send them?", err=True):
                 raise ConfigError("nothing was sent. Give --yes, or answer y.")
-        return build_by_llm(passages, endpoint, answers)
+        return build_by_llm(passages, endpoint, answers, num_questions=num_questions)
 
 
 def _prices(text: str | None) -> tuple[float, float] | None:

@@ -13,8 +13,9 @@ from tailkeep.data.corpus import Layout, Rejected
 from tailkeep.errors import InputError
 from tailkeep.kr_test.cloze import Length, Pair, both_questions, gather, pair_up, questions_of
 from tailkeep.kr_test.corpus import read_corpus, sentences_of
+from tailkeep.kr_test.endpoint import Endpoint
 from tailkeep.kr_test.lint import Margins, NGramReference, balanced, is_identical, leaks, question_key
-from tailkeep.kr_test.llm_writer import Answers, Endpoint, Passage, passages_of, questions_in
+from tailkeep.kr_test.llm_writer import Answers, Passage, passages_of, questions_in
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def find_passages(
     seed: int = 0,
     reject: Callable[[Rejected], None] | None = None,
 ) -> list[Passage]:
-    """The passages to ask an endpoint about, for about `num_questions` questions, two a passage.
+    """The passages to ask an endpoint about, no text twice, for `num_questions` questions, two a passage.
 
     `reject` is as in `read_corpus`.
 
@@ -136,8 +137,12 @@ def build_by_llm(
     passages: Sequence[Passage],
     endpoint: Endpoint,
     answers: Answers,
+    *,
+    num_questions: int,
 ) -> BuiltTest:
-    """The questions that `endpoint` writes about `passages`; those in `answers` are not asked for again.
+    """At most `num_questions` questions that `endpoint` writes about `passages`; nothing in `answers` is sent again.
+
+    A question is asked once, however many answers hold it. No passage is sent once there are enough.
 
     Raises:
         EndpointError: the endpoint fails; what it has answered is in `answers`.
@@ -145,7 +150,10 @@ def build_by_llm(
     """
     questions: list[Question] = []
     counts: Counter[str] = Counter()
+    seen: set[tuple[str, ...]] = set()
     for passage in passages:
+        if len(questions) >= num_questions:
+            break
         key = passage.key(endpoint.model)
         reply = answers.get(key)
         if reply is None:
@@ -156,14 +164,15 @@ def build_by_llm(
             counts["answered before"] += 1
         counts["prompt tokens"] += reply.prompt_tokens
         counts["completion tokens"] += reply.completion_tokens
-        usable, rejected = questions_in(passage, reply.content)
+        usable, rejected = questions_in(passage, reply.content, seen)
         questions += usable
+        seen.update(map(question_key, usable))
         counts += rejected
     if not questions:
         raise InputError(
             f"{endpoint.host} wrote no usable question in {len(passages)} answers: {dict(counts)}. Try another --model."
         )
-    return BuiltTest(questions, counts)
+    return BuiltTest(questions[:num_questions], counts)
 
 
 def unanswered(passages: Sequence[Passage], model: str, answers: Answers) -> list[Passage]:

@@ -70,7 +70,8 @@ def gather(documents: Iterable[AnnotatedDocument], *, num_questions: int, seed: 
         if rank >= bound:
             continue
         blanks = list(blanks_of(document, sentences=sentences))
-        pool[document.location] = (rank, blanks)
+        if blanks:
+            pool[document.location] = (rank, blanks)
         held += len(blanks)
         if held > 2 * _POOL * num_questions:
             pool, held, bound = _smallest(pool, _POOL * num_questions)

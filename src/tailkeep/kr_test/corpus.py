@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from tailkeep.data import ABBREVIATIONS
-from tailkeep.data.corpus import Layout, Rejected, find_shards, read_shard
+from tailkeep.data.corpus import Layout, Rejected, check_layout_has_effect, find_shards, read_shard
 from tailkeep.errors import InputError
 
 
@@ -34,10 +34,12 @@ def read_corpus(
         reject: takes the documents that cannot be read; without it, the first of them is an error.
 
     Raises:
+        ConfigError: a key of `layout` has no effect on these files.
         InputError: nothing is there, or a document cannot be read and `reject` is None.
     """
     offset = 0
     shards = find_shards(inputs, layout)
+    check_layout_has_effect(layout, shards)
     for shard in shards:
         row = -1
         for item in read_shard(shard, layout):

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tailkeep.data import Form, Question, format_question
-from tailkeep.errors import ConfigError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.kr_test.cloze import Pair, both_questions
 from tailkeep.metrics import KRMargins, KRRow, McNemar, kr_accuracy, kr_compare, kr_fractions, kr_margins
 from tailkeep.scoring import CausalLMScorer, Prior, encode_question, encode_without_eos
@@ -113,7 +113,11 @@ class KRModel:
         return [(float(first), float(second)) for first, second in margins.reshape(-1, 2)]
 
     def answer(self, questions: Sequence[Question], *, form: Form = "plain") -> QuestionMargins:
-        """Log-odds of each true sentence over its false twin, by each way of counting, see `metrics.kr_margin`."""
+        """Log-odds of each true sentence over its false twin, by each way of counting, see `metrics.kr_margin`.
+
+        Raises:
+            InputError: the model gives NaN for a token of a sentence.
+        """
         rows = [
             encode_question(format_question(question, form), lambda text: encode_without_eos(self.tokenizer, text))
             for question in questions
@@ -123,6 +127,12 @@ class KRModel:
             (scored[2 * number][context:], scored[2 * number + 1][context:])
             for number, (context, _, _) in enumerate(rows)
         ]
+        for question, both in zip(questions, continuations, strict=True):
+            if any(np.isnan(log_probs).any() for log_probs in both):
+                raise InputError(
+                    f"{self.name}: the probability of a token of {question.sentence_true!r}, or of its false twin, "
+                    f"is NaN. {self.scorer.nan_reason()}"
+                )
         margins = kr_margins(continuations)
         longer = sum(max(len(true), len(false)) > self.scorer.window for _, true, false in rows)
         uneven = sum(len(true) != len(false) for true, false in continuations)

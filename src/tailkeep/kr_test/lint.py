@@ -22,7 +22,7 @@ from tailkeep.errors import InputError
 from tailkeep.kr_test.cloze import Blank, Pair
 from tailkeep.kr_test.corpus import one_spelling, words_of
 from tailkeep.metrics import Interval, binomial_interval, holm_correction, kr_accuracy
-from tailkeep.optional import require
+from tailkeep.optional import require, require_version
 
 LEVEL = 0.05
 """Of all shortcuts of a test together."""
@@ -71,7 +71,7 @@ def find_shortcuts(questions: Sequence[Question]) -> list[Shortcut]:
     """What each shortcut makes of `questions`. None can be tested with too few of them: the p-values say so.
 
     Raises:
-        MissingPackageError: scikit-learn is not installed.
+        MissingPackageError: scikit-learn is not installed, or too old.
     """
     signs_by_name = {
         name: [_rule_sign(rule, question) for question in questions] for name, rule in _rules(questions).items()
@@ -96,7 +96,7 @@ def bag_of_words_signs(questions: Sequence[Question]) -> NDArray[np.int64]:
     the answer of the other.
 
     Raises:
-        MissingPackageError: scikit-learn is not installed.
+        MissingPackageError: scikit-learn is not installed, or too old.
     """
     differences = [_difference(question) for question in questions]
     groups = [repr(sorted(difference)) for difference in differences]
@@ -106,6 +106,7 @@ def bag_of_words_signs(questions: Sequence[Question]) -> NDArray[np.int64]:
     features: Any = require("sklearn.feature_extraction", extra="kr-test")
     linear: Any = require("sklearn.linear_model", extra="kr-test")
     selection: Any = require("sklearn.model_selection", extra="kr-test")
+    require_version("scikit-learn", (1, 6), extra="kr-test", purpose="the shortcut by a bag of words")
     counts = features.DictVectorizer().fit_transform(differences)
     # A true sentence less its false twin, and the other way round, are the two classes: they are balanced by that.
     labels = np.random.default_rng(0).choice([-1, 1], len(questions))
@@ -198,7 +199,7 @@ def check(path: Path) -> Checked:
 
     Raises:
         InputError: the file cannot be read, or none of its items is a question.
-        MissingPackageError: scikit-learn is not installed.
+        MissingPackageError: scikit-learn is not installed, or too old.
     """
     malformed: list[str] = []
     located: list[tuple[str, Question]] = []

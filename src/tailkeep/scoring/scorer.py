@@ -325,10 +325,13 @@ class CausalLMScorer:
 
     def nan_reason(self) -> str:
         """Why a probability is NaN, and what to do."""
-        name = nonfinite_weight(self._model.network)
+        network = self._model.network
+        name = nonfinite_weight(network)
         if name is not None:
             return f"The weight {name} of {self.folder} holds NaN or infinity. Download or save the model again."
-        return "Set prior.dtype=float32, or use another prior."
+        return (
+            "Use another model." if network.dtype == torch.float32 else "Set prior.dtype=float32, or use another prior."
+        )
 
     def score(
         self, rows: Iterable[NDArray[np.int32]], flag: TokenFlagger | None = None, sample: TokenSampler | None = None
