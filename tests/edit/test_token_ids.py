@@ -178,10 +178,10 @@ def test_deletion_makes_the_list_shorter(ids_config, corpus_of_ids, tmp_path):
     assert sum(before[name] - length for name, length in after.items()) == outcome.counts["deleted"] > 0
 
 
-@pytest.mark.parametrize("rule", [DELETING["rule"], {"name": "toedit", "delete_below": 1e-4}])
-def test_deletion_beside_a_list_as_long_is_refused(ids_config, corpus_of_ids, tmp_path, rule):
+@pytest.mark.parametrize("deletion", [DELETING, {"rule": {"name": "toedit", "delete_below": 1e-4}}])
+def test_deletion_beside_a_list_as_long_is_refused(ids_config, corpus_of_ids, tmp_path, deletion):
     with pytest.raises(ConfigError, match=r"c\.parquet, row 0: the field 'attention_mask' is as long as 'input_ids'"):
-        run({**ids_config, "rule": rule, "on_error": "skip"}, corpus_of_ids / "c.parquet", tmp_path / "out")
+        run({**ids_config, **deletion, "on_error": "skip"}, corpus_of_ids / "c.parquet", tmp_path / "out")
 
 
 def test_a_list_that_repeats_the_ids_is_warned_about(ids_config, ids, tmp_path):

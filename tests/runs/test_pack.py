@@ -72,7 +72,8 @@ def test_a_pack_of_a_pack_is_the_pack(language, tmp_path):
 def test_a_language_model_is_packed_with_scores_per_question_and_document(tmp_path):
     questions = [
         {"context": f"{name} saw a red", "sentence_true": "cat.", "sentence_false": "boat.", "location": line}
-        for name, line in (("Ann", 0), ("Ben", 8))
+        # The last one reaches into the held-out stories, so it is not asked.
+        for name, line in (("Ann", 0), ("Ben", 8), ("Dov", 24))
     ]
     (tmp_path / "questions.json").write_text(json.dumps(questions))
     tree = config_tree(write_stories(tmp_path))
