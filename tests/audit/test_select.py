@@ -155,6 +155,14 @@ def test_scores_of_other_documents_than_the_audited_ones_are_refused(audited, pr
     select(tmp_path / "out", tmp_path / "w", "scores", scores=scored(tmp_path / "s.jsonl", complete))
 
 
+def test_one_score_for_each_id_is_enough_where_documents_have_equal_ids(tmp_path):
+    rows = [{"id": name, "text": f"the {name} one"} for name in ("a", "a", "b")]
+    (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run({"on_error": "skip"}, tmp_path / "x.jsonl", tmp_path / "out")
+    counts = select(tmp_path / "out", tmp_path / "w", "scores", scores=scored(tmp_path / "s.jsonl", {"a": 1, "b": 0}))
+    assert (counts.documents, counts.selected) == (2, 1)
+
+
 @pytest.mark.parametrize("score", [-1, "nan", "inf"])
 def test_a_score_that_is_no_weight_is_named_by_its_line_or_rejected(audited, tmp_path, score):
     run({}, audited / "in" / "a.jsonl", tmp_path / "out")

@@ -99,7 +99,9 @@ class Halves:
         return values / 2
 
 
-@pytest.mark.parametrize(("value", "kind"), [(functools.partial(length), "partial"), (Halves(), "Halves")])
+@pytest.mark.parametrize(
+    ("value", "kind"), [(functools.partial(length), "partial"), (Halves(), "Halves"), (str.upper, "method_descriptor")]
+)
 def test_what_can_be_called_and_has_no_name_is_refused(value, kind):
     with pytest.raises(
         ConfigError, match=f"one: {kind} has no name of its own in a module. Give a function or a class"

@@ -232,6 +232,8 @@ def test_outputs_without_their_manifest_are_not_written_over_by_another_configur
     ("file", "overrides", "rule"),
     [
         ({"threshold": 0.95}, ["rule.name=low"], Low()),
+        # These keys can only mean the kind that is named.
+        ({"threshold": 0.05, "action": "delete"}, ["rule.name=low"], Low(threshold=0.05, action="delete")),
         ({"threshold": 0.95}, ["rule.name=toedit"], ToEdit(threshold=0.95)),
         ({"threshold": 0.95}, ["rule.delete_below=0.1"], ToEdit(threshold=0.95, delete_below=0.1)),
         ({"name": "low"}, ["rule.threshold=0.5"], Low(threshold=0.5)),

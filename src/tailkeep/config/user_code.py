@@ -38,8 +38,9 @@ def _check_reference(reference: str) -> str:
 def _check_recorded(options: dict[str, Any]) -> dict[str, Any]:
     for keys in hidden_keys(options):
         raise ValueError(
-            f"{dotted(keys)} is taken for a credential, which no record holds, so another value would be taken for the "
-            "same run. Rename it; a real credential is read from an environment variable"
+            f"{dotted(keys)} is taken for a credential, by its name or its text, which no record holds, so another "
+            "value would be taken for the same run. Rename it or word it otherwise; a real credential is read from an "
+            "environment variable"
         )
     return options
 
@@ -108,7 +109,7 @@ def reference_to(value: Any) -> str:
     """
     if isinstance(value, str):
         return value
-    if not hasattr(value, "__qualname__"):
+    if not (getattr(value, "__module__", None) and getattr(value, "__qualname__", None)):
         raise ValueError(f"{describe(value)} has no name of its own in a module. Give a function or a class")
     return f"{value.__module__}:{value.__qualname__}"
 

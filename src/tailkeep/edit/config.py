@@ -100,8 +100,11 @@ def load(
         InputError: the file cannot be read, or there is no folder for the prior.
     """
     tree, name = load_tree(source, overrides=[], options=None)
-    # Written out, so that an override which names another kind of rule inherits nothing of the file's.
-    tree = {**tree, "rule": default_to_toedit(tree["rule"])} if "rule" in tree else tree
+    # Written out, so that an override which names another kind of rule inherits nothing of the file's; keys that the
+    # default kind lacks can only mean the one that an override names.
+    rule = tree.get("rule")
+    if isinstance(rule, Mapping) and rule.keys() <= ToEdit.model_fields.keys():
+        tree = {**tree, "rule": default_to_toedit(rule)}
     tree, _ = load_tree(tree, overrides=overrides, options=options)
     if tree.get("prior") is None:
         raise ConfigError(

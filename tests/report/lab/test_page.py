@@ -152,6 +152,8 @@ def test_the_page_keeps_the_last_parts_of_a_path_and_not_the_folders_of_a_machin
         ({"loss": {"name": "code", "code": "mine:half"}}, "tailkeep lab config.yaml --allow-code --out", "code"),
         ({"metrics": [{"name": "code", "code": "mine:m"}]}, "tailkeep lab config.yaml --allow-code --out", "code"),
         ({"corpus": "/srv/texts/wiki/train.txt"}, "tailkeep lab config.yaml --out", "shortened paths"),
+        # A source, an arm or an option may be called so, and hold anything.
+        ({"sources": {"name": {}, "learner": {}}, "options": {"name": [1]}}, "tailkeep lab config.yaml --out", ""),
     ],
 )
 def test_the_command_that_reproduces_the_page_can_run(tmp_path, config, command, more):

@@ -209,7 +209,7 @@ def _shortened(text: object, longest: int) -> str:
 
 def _names_code(tree: object) -> bool:
     if isinstance(tree, Mapping):
-        return "code" in {tree.get("name"), tree.get("learner")} or any(map(_names_code, tree.values()))
+        return "code" in (tree.get("name"), tree.get("learner")) or any(map(_names_code, tree.values()))
     return isinstance(tree, list) and any(map(_names_code, tree))
 
 
