@@ -5,6 +5,7 @@ Rule: what an item, a round and its size are stands in docs/forecast/validation.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -48,12 +49,12 @@ class CountedChain:
     rounds: Sequence[Floats]
     exposures: Sequence[float]
 
-    @property
+    @cached_property
     def totals(self) -> list[Floats]:
         """(V,) counts in each round."""
         return [groups.sum(axis=1) for groups in self.rounds]
 
-    @property
+    @cached_property
     def alive(self) -> list[Floats]:
         """(V,) in each round, the probability that an item is in as many items as the real text has."""
         return [alive_after_thinning(*pair) for pair in zip(self.totals, self.exposures, strict=True)]

@@ -128,14 +128,11 @@ def audit_verdict(run: AuditRun) -> str:
     flagged = sum(row["flagged"] == "1" for row in tests)
     if not tests:
         reason = "without a reference" if len(run.sides) == 1 else "on too little text"
-        return f"{_documents(run.summary['input']['documents'])} described; {reason} nothing is tested."
+        documents = formatting.counted(run.summary["input"]["documents"], "document")
+        return f"{documents} described; {reason} nothing is tested."
     if not flagged:
         return f"No significant difference from the reference: 0 of {len(tests)} statistics."
     return f"{flagged} of {len(tests)} statistics differ significantly from the reference."
-
-
-def _documents(count: int) -> str:
-    return "1 document" if count == 1 else f"{count:,} documents"
 
 
 def _families(run: AuditRun) -> Iterator[dict[str, Any]]:
@@ -177,7 +174,7 @@ def _numbers(run: AuditRun) -> Iterator[KeyNumber]:
         p = formatting.p_value(float(row["adjusted_p"]))
         yield KeyNumber(BASELINE, difference, "", f"Largest difference: {words}", f"corrected p {p}: {certain}")
     duplicates = side.get("exact_duplicates_share") or 0.0
-    words = f"of {_documents(side['documents'])} repeat an earlier one exactly"
+    words = f"of {formatting.counted(side['documents'], 'document')} repeat an earlier one exactly"
     yield KeyNumber(BASELINE, f"{100 * duplicates:.1f}", "%", words, f"{side['words']:,} words in all")
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from tailkeep.report import formatting
 from tailkeep.report.forecast_charts import SurvivalLine, exponent_chart, survival_chart
+from tailkeep.report.formatting import counted
 from tailkeep.report.page_kit import KeyNumber, render_template
 from tailkeep.report.phrases import BASELINE, REAL_DATA, TRUNCATED, Role
 from tailkeep.report.svg import Figure, UniqueNames
@@ -192,7 +193,7 @@ def _survival(
     name: str, title: str, lines: Sequence[SurvivalLine], note: str, goal: tuple[float, str] | None = None
 ) -> Figure:
     ends = ", ".join(f"{line.label} {formatting.percent(line.quantiles[-1][2])}" for line in lines)
-    finding = f"{title}: after {_generations(lines[0].generations[-1])} {ends}."
+    finding = f"{title}: after {counted(lines[0].generations[-1], 'generation')} {ends}."
     return survival_chart(name, title, lines, note=note, finding=finding, goal=goal)
 
 
@@ -216,20 +217,12 @@ def _chain_figures(points: Sequence[Tree], names: UniqueNames) -> Iterator[Figur
                     _times(band), BASELINE, generations, quantiles, truths, 1 - 0.2 * number, 2 - min(number, 1)
                 )
             )
-        title = f"{chain}: {kind}, after {_rounds(measured)}"
+        title = f"{chain}: {kind}, after {counted(measured, 'measured round')}"
         if not members[0]["validated"]:
             title += " (not validated)"
         yield _survival(
             names.new("forecast", chain, kind, f"{measured}"), title, lines, f"Hollow: measured later. {_RIBBONS}"
         )
-
-
-def _generations(count: float) -> str:
-    return "1 generation" if count == 1 else f"{count:g} generations"
-
-
-def _rounds(measured: int) -> str:
-    return "1 measured round" if measured == 1 else f"{measured} measured rounds"
 
 
 def _verdict(tree: Tree) -> str:
@@ -238,7 +231,8 @@ def _verdict(tree: Tree) -> str:
         return next(iter(tree.get("sentences", ())), "")
     score = tree["scores"][0]
     return (
-        f"From {_rounds(score['measured'])}, 90 % intervals contain {formatting.percent(score['covered'])} of "
+        f"From {counted(score['measured'], 'measured round')}, 90 % intervals contain "
+        f"{formatting.percent(score['covered'])} of "
         f"{score['measurements']:,} later measurements; the mean error is {100 * score['error']:.0f} percentage "
         f"points, of drift alone {100 * score['drift']:.0f}, of no further change {100 * score['unchanged']:.0f}."
     )
@@ -261,14 +255,13 @@ def _score_numbers(tree: Tree) -> list[KeyNumber]:
     """How wrong the forecasts from each number of rounds were, and how often their intervals were right."""
     numbers = []
     for score in tree.get("scores", ()):
-        words = f"mean error of survival from {_rounds(score['measured'])}"
+        words = f"mean error of survival from {counted(score['measured'], 'measured round')}"
         rivals = f"drift alone {100 * score['drift']:.1f}, unchanged {100 * score['unchanged']:.1f}"
         numbers.append(KeyNumber(BASELINE, f"{100 * score['error']:.1f}", "percentage points", words, rivals))
     if scores := tree.get("scores"):
         last = scores[-1]
-        words = (
-            f"of {last['measurements']:,} later measurements in the 90 % intervals, from {_rounds(last['measured'])}"
-        )
+        rounds = counted(last["measured"], "measured round")
+        words = f"of {last['measurements']:,} later measurements in the 90 % intervals, from {rounds}"
         number, _, unit = formatting.percent(last["covered"]).rpartition(" ")
         numbers.append(KeyNumber(BASELINE, number, unit, words, "all chains, items and bands"))
     return numbers
@@ -295,7 +288,8 @@ def _numbers(tree: Tree) -> list[KeyNumber]:
             TRUNCATED if side else BASELINE,
             _number(model[2]),
             "%",
-            f"of {name} that occur {_times(band)} are left by {left_by} after {_generations(tree['generations'])}",
+            f"of {name} that occur {_times(band)} are left by {left_by} after "
+            f"{counted(tree['generations'], 'generation')}",
             f"90 %: {100 * model[0]:.0f} to {100 * model[4]:.0f}{more}",
         ),
         KeyNumber(

@@ -65,6 +65,11 @@ def percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
+def counted(number: float, noun: str) -> str:
+    """Such as `1 generation` or `1,200 documents`."""
+    return f"1 {noun}" if number == 1 else f"{number:,.10g} {noun}s"
+
+
 def p_value(value: float) -> str:
     """A p-value with two digits, or `< 0.001`."""
     return "< 0.001" if value < 0.001 else number(value, digits=2)

@@ -240,8 +240,10 @@ class EcosystemLearner:
         """
         shares = _shares(self.arm)
         owners = assign_members_randomly(len(data), shares, seed=seed)
-        rows = training_rows(data, block=self.arm.training.block, joined=self.arm.joined)
-        whole = budget if self.arm.training.equal_tokens else sum(len(row) - 1 for row in rows)
+        whole = budget
+        if not self.arm.training.equal_tokens:
+            rows = training_rows(data, block=self.arm.training.block, joined=self.arm.joined)
+            whole = sum(len(row) - 1 for row in rows)
         trained = {}
         for i, (name, learner) in enumerate(self.learners.items()):
             part = data if self.arm.train_on == "pool" else data.take(np.flatnonzero(owners == i))

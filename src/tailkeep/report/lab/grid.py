@@ -126,16 +126,12 @@ def grid_verdict(maps: Sequence[EffectMap]) -> str:
         parts.append(f"{words} and worse in {worse}" if worse else words)
     if others := [sum(count) for level, count in counts.items() if level not in listed]:
         most = max(others)
-        parts.append(f"{_counted(len(others), 'other')} in {f'at most {most}' if most else '0'}")
+        parts.append(f"{formatting.counted(len(others), 'other')} in {f'at most {most}' if most else '0'}")
     return f"{lead}: {', '.join(parts)}."
 
 
 def _in_sentence(sentence: str) -> str:
     return sentence[0].lower() + sentence[1:]
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def grid_numbers(group: ArmGroup, maps: Sequence[EffectMap]) -> tuple[KeyNumber, ...]:
