@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tailkeep.sanitize import visible, without_folders
+from tailkeep.sanitize import HIDDEN, excerpt, visible, without_folders
 
 
 @pytest.mark.parametrize(
@@ -72,3 +72,15 @@ def test_hostile_paths_are_read_once(unit):
     # Where each start of a path was followed to the end of the line, this would take hours.
     text = unit * (1_000_000 // len(unit))
     assert without_folders(text).endswith(text[-1])
+
+
+def test_a_text_that_is_cut_says_so():
+    assert excerpt("x" * 600) == "x" * 600
+    assert excerpt("x" * 599 + " y") == "x" * 599 + "…"
+
+
+def test_no_part_of_a_credential_is_left_where_a_text_is_cut():
+    token = "hf_" + "aB3" * 12
+    for most in range(10, 60):
+        assert "hf_" not in excerpt(f"the token {token} was sold", most)
+    assert excerpt(f"the token {token}") == f"the token {HIDDEN}"

@@ -106,6 +106,13 @@ def redact(text: str) -> str:
     return _ASSIGNED.sub(_hide_assigned, _PARAMETER.sub(_hide_parameter, text))
 
 
+def excerpt(text: str, most: int = 600) -> str:
+    """The first `most` characters of `text`, to be read, without credentials; a cut one ends with an ellipsis."""
+    # A credential that is cut first is no longer known for one.
+    text = redact(text)
+    return text if len(text) <= most else text[:most].rstrip() + "…"
+
+
 # Of an absolute path in YAML all but the last two parts, and always the name of a user.
 _FOLDERS = re.compile(
     r"""(?:(?<=[:-] )|(?<=[:-] ['"]))/(?:(?:home|Users)/[^/\n]+(?=/))?[^\n]*?(?=(?:/[^/\n]+){1,2}$)"""

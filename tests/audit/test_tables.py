@@ -7,13 +7,12 @@ from dataclasses import fields
 import pytest
 
 from tailkeep.audit import run
-from tailkeep.audit.documents import excerpt
 from tailkeep.audit.keywords import Example
 from tailkeep.audit.share_summary import TellingDocument
 from tailkeep.audit.templates import Template
 from tailkeep.report.audit import audit_page
 from tailkeep.report.audit_charts import read_audit_run
-from tailkeep.sanitize import HIDDEN, redact_tree
+from tailkeep.sanitize import HIDDEN, excerpt, redact_tree
 from tests.audit.conftest import QUICK, prose, write_jsonl
 
 BEGIN, END = (f"-----{word} PRIVATE KEY-----" for word in ("BEGIN", "END"))

@@ -4,7 +4,6 @@ import re
 
 import pytest
 
-from tailkeep.audit.documents import excerpt
 from tailkeep.report.audit import audit_verdict
 from tailkeep.report.audit_charts import AuditRun
 from tailkeep.report.charts import Histogram, histogram_chart
@@ -93,8 +92,3 @@ def test_one_document_is_one(tmp_path):
     record = RunRecord.of("audit", {}, installed={"tailkeep": "0"}, seeds=())
     run = AuditRun(tmp_path, record, summary, {}, ())
     assert audit_verdict(run) == "1 document described; without a reference nothing is tested."
-
-
-def test_a_cut_document_says_so():
-    assert excerpt("x" * 600) == "x" * 600
-    assert excerpt("x" * 599 + " y") == "x" * 599 + "…"

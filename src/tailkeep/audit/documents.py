@@ -29,7 +29,6 @@ SHORT_TEXT_BYTES = 1 << 12
 """The same in the larger sample for the share of synthetic documents, about 600 words; more where tests use more."""
 
 _MIN_SHARE = 0.8
-_EXCERPT_CHARACTERS = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +71,6 @@ class HashSample:
 
     def _key_of(self, file: str) -> bytes:
         return hashlib.blake2b(f"{self._seed}/{file}".encode(), digest_size=16).digest()
-
-
-def excerpt(text: str) -> str:
-    """The beginning of a document, to be read; a cut one ends with an ellipsis."""
-    return text if len(text) <= _EXCERPT_CHARACTERS else text[:_EXCERPT_CHARACTERS].rstrip() + "…"
 
 
 def smallest(sampled: Iterable[SampledDocument], size: int) -> list[SampledDocument]:

@@ -14,11 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from tailkeep.audit.documents import SampledDocument, excerpt
+from tailkeep.audit.documents import SampledDocument
 from tailkeep.data.count_tables import merge_rows, read_ranges
 from tailkeep.data.hashing import count_features, log_ratios
 from tailkeep.data.sketches import FrequentItems
 from tailkeep.metrics import auroc
+from tailkeep.sanitize import excerpt
 
 _PRIOR_WEIGHT = 1000.0
 _MIN_WORDS = 8

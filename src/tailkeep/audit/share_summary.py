@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from tailkeep.audit.config import AuditConfig
 from tailkeep.audit.corpus_stats import Local, local_files
-from tailkeep.audit.documents import SampledDocument, excerpt, read_sample, smallest
+from tailkeep.audit.documents import SampledDocument, read_sample, smallest
 from tailkeep.audit.evidence import MIN_DOCUMENTS, SIDES
 from tailkeep.audit.findings import MAX_NAMED, Finding
 from tailkeep.audit.prior_scores import read_statistics
 from tailkeep.audit.share import ScoredCorpus, ShareEstimate, estimate_share, score_corpus
 from tailkeep.data.corpus import Manifest, name_in_side
 from tailkeep.metrics import ZERO_RESAMPLES, false_discovery_correction
+from tailkeep.sanitize import excerpt
 
 OTHER_SOURCES = "(all other sources)"
 FALSE_DISCOVERIES = 0.05

@@ -23,7 +23,6 @@ from tailkeep.audit.corpus_stats import (
     corpus_figures,
     read_corpus,
 )
-from tailkeep.audit.documents import excerpt
 from tailkeep.audit.evidence import SIDES
 from tailkeep.audit.findings import (
     SECOND,
@@ -50,7 +49,7 @@ from tailkeep.audit.templates import Boilerplate, find_boilerplate
 from tailkeep.data.corpus import MEGABYTE, Manifest, SummaryOutcome, sum_counts
 from tailkeep.errors import InputError
 from tailkeep.runs import csv_text
-from tailkeep.sanitize import redact, redact_tree, without_nan
+from tailkeep.sanitize import excerpt, redact, redact_tree, without_nan
 from tailkeep.workers import limited_threads
 
 _NUM_EXAMPLES = 5
@@ -299,7 +298,7 @@ def boilerplate_tables(sides: Mapping[str, Boilerplate]) -> dict[str, str]:
 def comparison_tables(both: SideComparison) -> dict[str, str]:
     """The tables of both sides together."""
     rows = (
-        (length, direction, _cell(keyword.text), *astuple(keyword)[1:])
+        (length, direction, excerpt(keyword.text), *astuple(keyword)[1:])
         for length, lists in both.keywords.items()
         for direction, keywords in zip(("over", "under"), lists, strict=True)
         for keyword in keywords
@@ -334,14 +333,8 @@ def _source_row(item: SourceShare) -> tuple[Any, ...]:
     return redact(item.source), estimate.documents, *figures, estimate.refusal, redact(telling)
 
 
-def _cell(text: str) -> str:
-    """A text of a corpus as it may stand in a table: a word can have a million characters."""
-    # A secret that is cut first is no longer known for one.
-    return excerpt(redact(text))
-
-
 def _as_lines(items: Iterable[Mapping[str, Any]]) -> str:
-    # Values, not lines: a private key that an excerpt cuts goes on to the end of its text.
+    # Values, not lines: a private key whose end is cut off goes on to the end of its text.
     return "".join(json.dumps(redact_tree(item), ensure_ascii=False) + "\n" for item in items)
 
 
@@ -370,7 +363,7 @@ def _frequent(sides: Sequence[tuple[str, CorpusStats]], num_keywords: int) -> It
     for side, corpus in sides:
         for length, sketch in corpus.frequent.items():
             for _, text, count in sketch.items()[:num_keywords]:
-                yield side, length, _cell(text), count, count + sketch.error
+                yield side, length, excerpt(text), count, count + sketch.error
 
 
 def _weights(weights: ImportanceWeights) -> Iterator[tuple[Any, ...]]:

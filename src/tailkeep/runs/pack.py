@@ -22,7 +22,7 @@ from tailkeep.runs.directory import RunDirectory, collected
 from tailkeep.runs.generation_dir import GenerationDir, is_curve_table, read_speeds
 from tailkeep.runs.record import read_json
 from tailkeep.runs.storage import Storage
-from tailkeep.sanitize import without_folders
+from tailkeep.sanitize import excerpt, without_folders
 
 MAX_KB = 500
 NUM_SAMPLES = 20
@@ -173,11 +173,7 @@ def _excerpts(path: Path, most: int) -> Iterator[bytes]:
     for number, line in enumerate(_json_lines(path)):
         if number == most:
             return
-        yield _json({key: _excerpt(str(line.get(key, ""))) for key in ("prompt", "text")})
-
-
-def _excerpt(text: str) -> str:
-    return text if len(text) <= SAMPLE_CHARACTERS else text[:SAMPLE_CHARACTERS] + "…"
+        yield _json({key: excerpt(str(line.get(key, "")), SAMPLE_CHARACTERS) for key in ("prompt", "text")})
 
 
 def _json_lines(path: Path) -> Iterator[Mapping[str, Any]]:

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from tailkeep.report import formatting
 from tailkeep.report.lab.run import ArmGroup, Entry
 from tailkeep.report.svg import WIDTH, Figure, image, label, path, rect, text
-from tailkeep.runs import redact
-from tailkeep.sanitize import visible
+from tailkeep.sanitize import excerpt, visible
 
 Images = NDArray[np.uint8]
 
@@ -126,8 +125,7 @@ def _lines(file: Path) -> Iterator[SampleText]:
 
 def _visible(sample: object) -> str:
     # Shortened before escaping, so that no escape sequence is split.
-    whole = redact(str(sample))
-    return visible(whole[:LONGEST]) + (" …" if len(whole) > LONGEST else "")
+    return visible(excerpt(str(sample), LONGEST))
 
 
 def plot_images(group: ArmGroup, arms: Sequence[str], name: str) -> Figure | None:
