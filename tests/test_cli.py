@@ -469,6 +469,28 @@ def test_a_missing_extra_is_named_with_its_install_line(arguments, missing, extr
     assert f"pip install 'tailkeep[{extra}]'" in ended.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["edit", "--bogus"], "No such option: --bogus (Possible options: --out). See tailkeep edit --help."),
+        (["frobnicate"], "No such command 'frobnicate'. See tailkeep --help."),
+        (["merge"], "Missing argument 'RUN...'. See tailkeep merge --help."),
+        (["kr-test", "--bogus"], "No such option: --bogus. See tailkeep kr-test --help."),
+        (["pack", "x", "--out", "y", "--x=hf_" + "aB3" * 12], "No such option: --x. See tailkeep pack --help."),
+        (["hf_" + "aB3" * 12], "No such command '[redacted]'. See tailkeep --help."),
+        (["labb"], "No such command 'labb'. Did you mean 'lab'? See tailkeep --help."),
+    ],
+)
+def test_a_wrong_command_is_one_line_without_credentials(tailkeep, arguments, line):
+    assert tailkeep(*arguments) == (2, "", f"error: {line}\n")
+
+
+def test_the_command_alone_shows_its_help(tailkeep):
+    code, shown, told = tailkeep()
+    assert (code, told) == (2, "")
+    assert "Usage: tailkeep" in shown
+
+
 def test_the_module_is_the_command():
     ended = subprocess.run(
         [sys.executable, "-m", "tailkeep", "lab", "--list"], check=False, capture_output=True, text=True
@@ -495,8 +517,8 @@ def test_every_option_that_a_text_of_the_package_names_exists():
         for path in (ROOT / "src").rglob("*.py")
         for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", path.read_text())
     }
-    of_pip = {"--upgrade"}
-    options = options_of(typer.main.get_command(cli.app)) | of_pip
+    others = {"--upgrade", "--help"}
+    options = options_of(typer.main.get_command(cli.app)) | others
     assert {"--input", "--on-error"} < options
     assert sorted(name for name in named if name[0] not in options) == []
 

@@ -13,7 +13,7 @@ import typer
 from tailkeep import __version__
 from tailkeep.cli import audit, downstream, edit, forecast, kr_test, lab
 from tailkeep.cli import report as reading
-from tailkeep.cli.output import Redacted, guard_stdout, print_internal_error, print_interrupted
+from tailkeep.cli.output import Redacted, guard_stdout, print_internal_error, print_interrupted, print_wrong_use
 from tailkeep.errors import ExitCode, TailkeepError
 from tailkeep.sanitize import redact, visible
 
@@ -23,6 +23,10 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+# typer brings click's exceptions along and exports this one alone: a BadParameter is a UsageError is a ClickException.
+_WrongUse: type[Exception] = typer.BadParameter.__mro__[2]
 
 
 def main() -> None:
@@ -35,9 +39,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     try:
         try:
-            app(standalone_mode=True)
+            code = app(prog_name="tailkeep", standalone_mode=False)
         finally:
             sys.stdout.flush()
+    except _WrongUse as error:
+        print_wrong_use(error)
+        sys.exit(ExitCode.BAD_INPUT)
     except KeyboardInterrupt:
         # One that came before typer listens, or while it ends.
         print_interrupted()
@@ -45,11 +52,10 @@ def main() -> None:
     except TailkeepError as error:
         print(f"error: {visible(redact(str(error)))}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except SystemExit as end:
-        # typer turns an interrupt into its exit code and says nothing.
-        if end.code == ExitCode.INTERRUPTED:
-            print_interrupted()
-        raise
+    # typer turns an interrupt into its exit code and says nothing.
+    if code == ExitCode.INTERRUPTED:
+        print_interrupted()
+    sys.exit(code)
 
 
 @app.callback(invoke_without_command=True)

@@ -48,6 +48,14 @@ def print_interrupted() -> None:
     print_status("interrupted: run the same command again to go on from what is finished.")
 
 
+def print_wrong_use(error: Any) -> None:
+    """A wrong option, argument or command, as typer found it, in one line."""
+    if message := error.format_message():
+        command = error.ctx.command_path if getattr(error, "ctx", None) else "tailkeep"
+        line = f"error: {message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
+        print(visible(redact(line), newline=" "), file=sys.stderr)
+
+
 class Redacted(logging.Formatter):
     """Log lines without credentials and without characters that a terminal would obey."""
 

@@ -71,11 +71,11 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
 def test_what_tests_nothing_is_refused(tailkeep, tmp_path, arguments, message):  # noqa: F811
     code, _, error = tailkeep("downstream", "export", "--out", tmp_path / "tasks", *arguments)
     assert code != 0
-    assert message in " ".join(error.replace("│", " ").split())
+    assert message in error
     assert not (tmp_path / "tasks").exists()
 
 
 def test_a_folder_for_the_figures_is_refused_before_anything_is_asked(tailkeep, files, tmp_path):  # noqa: F811
     code, text, error = tailkeep("downstream", "run", "--model", "/nowhere", *files, "--out", tmp_path)
     assert (code != 0, text) == (True, "")
-    assert "is a folder. Give a file" in " ".join(error.replace("│", " ").split())
+    assert "is a folder. Give a file" in error
