@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
+from tailkeep.report.svg import text_width
+
 DOCS = Path(__file__).parent
 STYLE = """
 svg{--paper:#fff;--ink:#1c2024;--muted:#59616b;--hair:#dfe3e8;--a:#d04a10;--b:#24292f;--c:#0a6fc0;
@@ -77,7 +79,7 @@ def dot_plot(
     for name, kind in zip(series, "abc", strict=False):
         hollow = " hollow" if kind == "a" and len(series) > 1 else ""
         body += [f'<circle cx="{x + 6}" cy="52" r="6" class="{kind}{hollow}"/>', text(x + 18, 57, name, kind)]
-        x += 46 + 8 * len(name)
+        x += 40 + text_width(name, bold=True)
     for number in range(round(stop / step) + 1):
         value = number * step
         body += [
