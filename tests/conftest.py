@@ -5,14 +5,19 @@ deadline, since a busy machine is no fault of the code.
 """
 
 import gc
+import logging
 import os
 import re
+import signal
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tailkeep import cli
 
 # A run records when what was added to it; two runs of a test are to be equal in all bytes.
 os.environ["SOURCE_DATE_EPOCH"] = "1700000000"
@@ -37,6 +42,26 @@ def smollm2():
     if not folder or not (Path(folder) / "smollm2-135m").is_dir():
         pytest.skip("TAILKEEP_MODELS names no folder with smollm2-135m; examples/fetch_models.py makes it")
     return Path(folder) / "smollm2-135m"
+
+
+@pytest.fixture
+def tailkeep(monkeypatch, capsys):
+    """Run the command in this process: tailkeep("lab", ...) -> (exit code, stdout, stderr)."""
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["tailkeep", *map(str, arguments)])
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as end:
+            code = int(end.code or 0)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    yield run
+    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture(autouse=True, scope="module")

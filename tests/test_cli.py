@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import re
 import signal
@@ -25,26 +24,6 @@ SMALL = {
     "data": {"name": "normal", "size": 20, "chains": 4},
     "arms": {"baseline": {}, "cut": {"truncate": {"name": "density", "threshold": 0.85}}},
 }
-
-
-@pytest.fixture
-def tailkeep(monkeypatch, capsys):
-    """Run the command in this process: tailkeep("lab", ...) -> (exit code, stdout, stderr)."""
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tailkeep", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

@@ -4,10 +4,8 @@ import pytest
 import yaml
 
 from tests.audit.conftest import QUICK_OPTIONS, prose, write_jsonl
-from tests.edit.test_command import tailkeep
 from tests.report.built_runs import HOSTILE_TEXT
 
-__all__ = ["tailkeep"]
 FAST = QUICK_OPTIONS
 
 

@@ -5,10 +5,8 @@ import pytest
 from tailkeep.audit import parse_condition
 from tailkeep.errors import ConfigError, InputError
 from tests.audit.conftest import QUICK_OPTIONS, prose, write_jsonl
-from tests.audit.test_cli import tailkeep
 from tests.audit.test_share import human, machine, shuffled
 
-__all__ = ["tailkeep"]
 FAST = [*QUICK_OPTIONS, "--set", "sample.documents=40"]
 SHARE = {"share": 0.3, "low": 0.2, "high": 0.4, "refusal": ""}
 

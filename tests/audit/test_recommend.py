@@ -13,10 +13,6 @@ from tailkeep.errors import ConfigError
 from tailkeep.lab import run as run_lab
 from tailkeep.metrics import required_real_share
 from tests.audit.conftest import QUICK_OPTIONS, prose, sample_of, write_jsonl
-from tests.edit.test_command import tailkeep
-
-__all__ = ["tailkeep"]
-
 
 FAST = QUICK_OPTIONS
 

@@ -17,10 +17,7 @@ from tailkeep.errors import ConfigError, InputError
 from tailkeep.lab.causal_lm.data_config import TextCorpus
 from tailkeep.lab.causal_lm.dataset import read_dataset
 from tests.audit.conftest import prose, write_jsonl
-from tests.edit.test_command import tailkeep
 from tests.lab.causal_lm.tiny import STORIES
-
-__all__ = ["tailkeep"]
 
 
 @pytest.fixture(scope="module")

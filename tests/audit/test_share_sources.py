@@ -14,11 +14,9 @@ from tailkeep.data.corpus import Layout, find_shards, read_shard
 from tailkeep.data.documents import NO_SOURCE, name_source
 from tailkeep.errors import ConfigError
 from tests.audit.conftest import QUICK, QUICK_OPTIONS, write_jsonl
-from tests.audit.test_cli import tailkeep
 from tests.audit.test_share import CONFIG, human, machine, other
 from tests.report.built_runs import HOSTILE_TEXT
 
-__all__ = ["tailkeep"]
 BY = {"share": {"resamples": 100, "by": "url"}, "testing": QUICK, "sample": {"documents": 40}}
 SOURCES = {
     "https://clean.example/a?b=1": human(80, 3),

@@ -4,10 +4,8 @@ import bz2
 import gzip
 import html
 import json
-import logging
 import os
 import re
-import signal
 import subprocess
 import sys
 
@@ -21,27 +19,6 @@ from tailkeep.edit import EditOutcome
 from tailkeep.report.edit import read_edit_run
 from tests.edit.conftest import THRESHOLD
 from tests.report.built_runs import HOSTILE_TEXT
-
-
-@pytest.fixture
-def tailkeep(monkeypatch, capsys):
-    """Run the command in this process: tailkeep("edit", ...) -> (exit code, stdout, stderr)."""
-    before = signal.getsignal(signal.SIGTERM)
-    monkeypatch.setattr(logging, "basicConfig", lambda **_: None)
-    monkeypatch.setenv("COLUMNS", "100")
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["tailkeep", *map(str, arguments)])
-        code = 0
-        try:
-            cli.main()
-        except SystemExit as end:
-            code = int(end.code or 0)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    yield run
-    signal.signal(signal.SIGTERM, before)
 
 
 @pytest.fixture

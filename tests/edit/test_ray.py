@@ -16,7 +16,6 @@ import pytest
 import ray
 import torch
 
-from tailkeep import cli
 from tailkeep.edit import run
 from tailkeep.errors import ConfigError, InputError
 from tailkeep.integrations.ray import RayActors
@@ -126,24 +125,18 @@ def test_workers_and_an_executor_are_one_too_many(corpus, config, tmp_path):
         run(config, corpus, tmp_path / "out", workers=3, executor=Otherwise())
 
 
-def test_the_command_reserves_the_cores_of_each_worker(corpus, prior, tmp_path, monkeypatch, capsys):
+def test_the_command_reserves_the_cores_of_each_worker(tailkeep, corpus, prior, tmp_path, monkeypatch):
     calls = []
     # No executor means that the edit does the work itself.
     monkeypatch.setattr("tailkeep.integrations.ray.RayActors", lambda *args, **kwargs: calls.append((args, kwargs)))
     monkeypatch.setenv("RAY_DEDUP_LOGS_SKIP_REGEX", "")
     options = ["--set", "num_threads=2", "--set", "prior.device=cpu", "--executor", "ray", "--workers", 3]
     arguments = ["edit", "--input", corpus / "c.txt", "--prior", prior, "--out", tmp_path / "out", *options]
-    assert typer_run(arguments, monkeypatch) == 0
+    assert tailkeep(*arguments)[0] == 0
     assert calls == [((3,), {"cpus": 2, "gpus": 0})]
-    assert typer_run([*arguments, "--dry-run", 3], monkeypatch) == 2
-    assert "a dry run is one process here; leave it out" in " ".join(capsys.readouterr().err.replace("│", " ").split())
-
-
-def typer_run(arguments, monkeypatch):
-    monkeypatch.setattr(sys, "argv", ["tailkeep", *map(str, arguments)])
-    with pytest.raises(SystemExit) as ended:
-        cli.app()
-    return ended.value.code
+    code, _, err = tailkeep(*arguments, "--dry-run", 3)
+    assert code == 2
+    assert "a dry run is one process here; leave it out" in err
 
 
 def test_a_gpu_is_used_where_there_is_one_and_the_prior_may(monkeypatch):

@@ -7,7 +7,6 @@ from tailkeep.data import read_questions
 from tests.kr_test.corpus import write
 from tests.kr_test.server import questions, serving
 from tests.kr_test.tiny import save_model
-from tests.test_cli import tailkeep  # noqa: F401  (a fixture)
 
 KEY = "a-key-of-no-known-shape-4711"
 
@@ -17,7 +16,7 @@ def corpus(tmp_path):
     return write(tmp_path / "corpus.txt")
 
 
-def test_questions_are_built_checked_run_and_exported(tailkeep, corpus, tmp_path):  # noqa: F811
+def test_questions_are_built_checked_run_and_exported(tailkeep, corpus, tmp_path):
     out, model = tmp_path / "kr.json", save_model(tmp_path / "model")
     code, text, _ = tailkeep("kr-test", "build", "--input", corpus, "--out", out, "--questions", 20)
     assert (code, len(read_questions(out))) == (0, 20)
@@ -42,7 +41,7 @@ def test_questions_are_built_checked_run_and_exported(tailkeep, corpus, tmp_path
     assert (code, text) == (0, f"{tmp_path}/task/kr_test.yaml\n")
 
 
-def test_a_model_that_never_saw_the_corpus_answers_half_of_what_is_built(tailkeep, corpus, tmp_path):  # noqa: F811
+def test_a_model_that_never_saw_the_corpus_answers_half_of_what_is_built(tailkeep, corpus, tmp_path):
     out, model = tmp_path / "kr.json", save_model(tmp_path / "model")
     arguments = ["kr-test", "build", "--input", corpus, "--out", out, "--questions", 8]
     code, text, err = tailkeep(*arguments, "--reference-model", model)
@@ -55,14 +54,14 @@ def test_a_model_that_never_saw_the_corpus_answers_half_of_what_is_built(tailkee
     assert sum((margin > 0) + (margin == 0) / 2 for margin in margins) == len(margins) / 2 == 4
 
 
-def ask(tailkeep, server, corpus, out, *more):  # noqa: F811
+def ask(tailkeep, server, corpus, out, *more):
     return tailkeep(
         "kr-test", "build", "--input", corpus, "--out", out, "--questions", 4, "--endpoint", server.url,
         "--model", "m", *more,
     )  # fmt: skip
 
 
-def test_an_endpoint_is_told_of_before_and_the_key_stands_nowhere(tailkeep, corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_an_endpoint_is_told_of_before_and_the_key_stands_nowhere(tailkeep, corpus, tmp_path, monkeypatch):
     monkeypatch.setenv("MY_PLACE", KEY)
     out = tmp_path / "asked" / "kr.json"
     with serving(questions("old")) as server:
@@ -79,7 +78,7 @@ def test_an_endpoint_is_told_of_before_and_the_key_stands_nowhere(tailkeep, corp
     assert KEY not in text + told
 
 
-def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):  # noqa: F811
+def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):
     monkeypatch.setattr("typer.confirm", lambda *_, **__: False)
     with serving(questions("old")) as server:
         code, _, told = ask(tailkeep, server, corpus, tmp_path / "kr.json", "--api-key-env", "")
@@ -122,7 +121,7 @@ def test_nothing_is_sent_without_a_yes(tailkeep, corpus, tmp_path, monkeypatch):
         (["export", "--questions", "nowhere.json", "--out", "d"], "nowhere.json matches no file"),
     ],
 )
-def test_what_cannot_be_done_is_one_clear_message(tailkeep, corpus, monkeypatch, tmp_path, arguments, message):  # noqa: F811
+def test_what_cannot_be_done_is_one_clear_message(tailkeep, corpus, monkeypatch, tmp_path, arguments, message):
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
     monkeypatch.chdir(tmp_path)
     code, _, told = tailkeep("kr-test", *(argument.format(corpus=corpus) for argument in arguments))
@@ -131,7 +130,7 @@ def test_what_cannot_be_done_is_one_clear_message(tailkeep, corpus, monkeypatch,
     assert [line[:7] for line in told.splitlines()] == ["error: "]
 
 
-def test_a_document_that_cannot_be_read_is_rejected_beside_the_questions(tailkeep, tmp_path):  # noqa: F811
+def test_a_document_that_cannot_be_read_is_rejected_beside_the_questions(tailkeep, tmp_path):
     lines = [json.dumps({"text": line}) for line in write(tmp_path / "corpus.txt").read_text().splitlines()]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("\n".join([*lines[:30], "{torn", *lines[30:]]))
@@ -148,7 +147,7 @@ def test_a_document_that_cannot_be_read_is_rejected_beside_the_questions(tailkee
     assert reject["row"] == 30
 
 
-def test_what_is_ignored_or_torn_is_said(tailkeep, tmp_path):  # noqa: F811
+def test_what_is_ignored_or_torn_is_said(tailkeep, tmp_path):
     lines = [json.dumps({"text": line}) for line in write(tmp_path / "corpus.txt").read_text().splitlines()]
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.jsonl").write_text("\n".join(lines))

@@ -20,9 +20,6 @@ from tailkeep.lab.learners import sources_of
 from tests.lab.small_lab import outcome, run_though_killed
 from tests.lab.stubs import CallLog, trace_learners
 from tests.runs.faults import FaultyStorage, content
-from tests.test_cli import tailkeep
-
-__all__ = ["tailkeep"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "doors"
 GAUSSIAN = {"learner": "gaussian", "generations": 2, "data": {"size": 8, "chains": 2}}

@@ -15,9 +15,6 @@ from tailkeep.lab.causal_lm.dataset import read_dataset
 from tailkeep.lab.causal_lm.tokens import TokenData
 from tailkeep.lab.causal_lm.training import check_weights
 from tailkeep.lab.checks import check_data, check_numbers
-from tests.test_cli import tailkeep
-
-__all__ = ["tailkeep"]
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "doors"
 GAUSSIAN = {"learner": "gaussian", "generations": 2, "data": {"size": 8, "chains": 2}}

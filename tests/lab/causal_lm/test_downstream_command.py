@@ -5,8 +5,6 @@ import json
 import pytest
 import yaml
 
-from tests.test_cli import tailkeep  # noqa: F401  (a fixture)
-
 
 @pytest.fixture
 def model(network, tokenizer, tmp_path):
@@ -25,7 +23,7 @@ def files(tmp_path):
     return "--choices", f"own={choices}", "--blimp", str(pairs)
 
 
-def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tmp_path):  # noqa: F811
+def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tmp_path):
     out = tmp_path / "figures.json"
     code, text, _ = tailkeep("downstream", "run", "--model", model, *files, "--skip", "own=2", "--out", out)
     assert code == 0
@@ -36,12 +34,12 @@ def test_a_model_is_asked_and_its_figures_are_written(tailkeep, model, files, tm
     assert result["settings"]["skip"] == {"own": 2}
 
 
-def test_a_model_that_is_not_there_is_named_by_the_option(tailkeep, files):  # noqa: F811
+def test_a_model_that_is_not_there_is_named_by_the_option(tailkeep, files):
     code, _, error = tailkeep("downstream", "run", "--model", "/nowhere", *files)
     assert (code != 0, error.startswith("error: --model: there is no folder /nowhere.")) == (True, True)
 
 
-def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path):  # noqa: F811
+def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path):
     code, text, _ = tailkeep("downstream", "export", *files, "--limit", 4, "--out", tmp_path / "tasks")
     assert (code, text) == (0, f"{tmp_path}/tasks/blimp.yaml\n{tmp_path}/tasks/own.yaml\n")
     task = yaml.safe_load((tmp_path / "tasks" / "own.yaml").read_text())
@@ -68,14 +66,14 @@ def test_the_same_items_become_tasks_of_the_harness(tailkeep, files, tmp_path): 
         (["--choices", "own=a", "--skip", "own=many"], "valid integer"),
     ],
 )
-def test_what_tests_nothing_is_refused(tailkeep, tmp_path, arguments, message):  # noqa: F811
+def test_what_tests_nothing_is_refused(tailkeep, tmp_path, arguments, message):
     code, _, error = tailkeep("downstream", "export", "--out", tmp_path / "tasks", *arguments)
     assert code != 0
     assert message in error
     assert not (tmp_path / "tasks").exists()
 
 
-def test_a_folder_for_the_figures_is_refused_before_anything_is_asked(tailkeep, files, tmp_path):  # noqa: F811
+def test_a_folder_for_the_figures_is_refused_before_anything_is_asked(tailkeep, files, tmp_path):
     code, text, error = tailkeep("downstream", "run", "--model", "/nowhere", *files, "--out", tmp_path)
     assert (code != 0, text) == (True, "")
     assert "is a folder. Give a file" in error

@@ -11,9 +11,6 @@ from tailkeep.config import read_yaml
 from tailkeep.data import Question, write_questions
 from tests.lab.causal_lm.tiny import STORIES
 from tests.runs.faults import content
-from tests.test_cli import tailkeep
-
-__all__ = ["tailkeep"]
 
 DEMO = [
     "seeds=[0]", "generations=2", "data.people=4", "data.documents=40", "training.epochs=0.2", "training.block=16",
