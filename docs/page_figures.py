@@ -56,6 +56,15 @@ def svg(height: float, label: str, body: list[str], width: int = WIDTH) -> str:
     return f"{head}<style>{STYLE}</style>{paper}" + "\n".join(body) + "</svg>\n"
 
 
+def legend(series: Sequence[str]) -> list[tuple[float, str, str]]:
+    """Of each series where its entry begins, its name and its kind."""
+    entries, x = [], 16.0
+    for name, kind in zip(series, "abc", strict=False):
+        entries.append((x, name, kind))
+        x += 40 + text_width(name, bold=True)
+    return entries
+
+
 def dot_plot(
     title: str,
     axis: str,
@@ -74,12 +83,11 @@ def dot_plot(
         return LABELS + (right - LABELS) * min(value, stop) / stop
 
     bottom = TOP + ROW * len(rows)
+    hollow = " hollow" if len(series) > 1 else ""
     body = [text(16, 30, title, "title")]
-    x = 16.0
-    for name, kind in zip(series, "abc", strict=False):
-        hollow = " hollow" if kind == "a" and len(series) > 1 else ""
-        body += [f'<circle cx="{x + 6}" cy="52" r="6" class="{kind}{hollow}"/>', text(x + 18, 57, name, kind)]
-        x += 40 + text_width(name, bold=True)
+    for x, name, kind in legend(series):
+        mark = f"{kind}{hollow}" if kind == "a" else kind
+        body += [f'<circle cx="{x + 6}" cy="52" r="6" class="{mark}"/>', text(x + 18, 57, name, kind)]
     for number in range(round(stop / step) + 1):
         value = number * step
         body += [
@@ -96,9 +104,9 @@ def dot_plot(
         if row.bounds:
             body.append(f'<path d="M{at(row.bounds[0]):.1f} {y}H{at(row.bounds[1]):.1f}" class="range {kinds[-1]}"/>')
         for value, kind in zip(row.values, kinds, strict=True):
-            hollow = " hollow" if kind == "a" and len(series) > 1 else ""
+            mark = f"{kind}{hollow}" if kind == "a" else kind
             if value is not None:
-                body.append(f'<circle cx="{at(value):.1f}" cy="{y}" r="6" class="{kind}{hollow}"/>')
+                body.append(f'<circle cx="{at(value):.1f}" cy="{y}" r="6" class="{mark}"/>')
         if row.note:
             body.append(text(WIDTH - 16, y + 5, row.note, "", "end"))
     return svg(bottom + 56, label, body)
@@ -137,10 +145,8 @@ def panel_grid(
     """Panels in rows of `columns`, all with one vertical axis from 0 to `top` in steps of `step`, in per cent."""
     width, height, left, gap = (WIDTH - 56) / columns - 14, 150, 56, 14
     body = [text(16, 30, title, "title")]
-    x = 16.0
-    for name, kind in zip(series, "abc", strict=False):
+    for x, name, kind in legend(series):
         body += [f'<rect x="{x}" y="46" width="12" height="12" class="{kind}"/>', text(x + 18, 57, name, kind)]
-        x += 52 + 9 * len(name)
     rows = math.ceil(len(panels) / columns)
     for number, panel in enumerate(panels):
         origin = left + (number % columns) * (width + gap)
@@ -227,7 +233,7 @@ def synthetic_share() -> str:
 
 def forecast_errors() -> str:
     rows = []
-    for cells in tables("forecast/validation.md", "| of drift alone | 0.112"):
+    for cells in tables("forecast/validation.md", "Without demo's truncated"):
         name = f"{cells[0]} ({cells[3]})"
         rows.append(DotRow(name, [float(cells[6]), float(cells[7]), float(cells[5])], note=f"{float(cells[4]):.2f}"))
     return dot_plot(

@@ -16,6 +16,7 @@ from tailkeep.report.metric_catalog import Catalog
 from tailkeep.report.phrases import BASELINE, OTHER, Role, role_of
 from tailkeep.runs import GenerationDir, RunDirectory
 from tailkeep.runs.metric import Metric, parse_definitions
+from tailkeep.sanitize import excerpt
 
 _LONGEST_NAME = 120
 _LONGEST_SENTENCE = 600
@@ -190,8 +191,8 @@ def read_lab_run(path: Path | str) -> LabRun:
     learners = sorted({e.learner for e in entries}, key=lambda name: _first_arm(name, entries, arms))
     return LabRun(
         directory=directory,
-        name=_shortened(config.get("name") or directory.path.resolve().name, _LONGEST_NAME),
-        description=_shortened(config.get("description") or "", _LONGEST_SENTENCE),
+        name=excerpt(str(config.get("name") or directory.path.resolve().name), _LONGEST_NAME),
+        description=excerpt(str(config.get("description") or ""), _LONGEST_SENTENCE),
         config_text=config_text,
         arms=arms,
         grid=grid,
@@ -200,11 +201,6 @@ def read_lab_run(path: Path | str) -> LabRun:
         num_finished=len(entries),
         names_code=_names_code(config),
     )
-
-
-def _shortened(text: object, longest: int) -> str:
-    whole = str(text)
-    return whole if len(whole) <= longest else whole[:longest] + "…"
 
 
 def _names_code(tree: object) -> bool:
