@@ -453,6 +453,7 @@ def test_a_missing_extra_is_named_with_its_install_line(arguments, missing, extr
     [
         (["edit", "--bogus"], "No such option: --bogus (Possible options: --out). See tailkeep edit --help."),
         (["frobnicate"], "No such command 'frobnicate'. See tailkeep --help."),
+        (["lab", "--out"], "Option '--out' requires an argument."),
         (["merge"], "Missing argument 'RUN...'. See tailkeep merge --help."),
         (["kr-test", "--bogus"], "No such option: --bogus. See tailkeep kr-test --help."),
         (["pack", "x", "--out", "y", "--x=hf_" + "aB3" * 12], "No such option: --x. See tailkeep pack --help."),

@@ -51,9 +51,10 @@ def print_interrupted() -> None:
 def print_wrong_use(error: Any) -> None:
     """A wrong option, argument or command, as typer found it, in one line."""
     if message := error.format_message():
-        command = error.ctx.command_path if getattr(error, "ctx", None) else "tailkeep"
-        line = f"error: {message}{'' if message.endswith(('.', '?')) else '.'} See {command} --help."
-        print(visible(redact(line), newline=" "), file=sys.stderr)
+        line = message if message.endswith((".", "?")) else f"{message}."
+        if context := getattr(error, "ctx", None):
+            line = f"{line} See {context.command_path} --help."
+        print(f"error: {visible(redact(line), newline=' ')}", file=sys.stderr)
 
 
 class Redacted(logging.Formatter):
