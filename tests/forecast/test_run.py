@@ -4,6 +4,8 @@ import csv
 import json
 import math
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from tailkeep.forecast import load, run
 from tailkeep.forecast.counts import GROUPS
 from tailkeep.forecast.project import neutral_survival
 from tailkeep.forecast.run import name_texts
-from tailkeep.forecast.summary import share_words
+from tailkeep.forecast.sentences import share_words
 from tailkeep.metrics import Migration, copy_extinction, survival
 from tests.audit.conftest import prose, write_jsonl
 
@@ -204,14 +206,14 @@ def test_where_it_was_not_validated_it_cannot_tell(tmp_path):
     tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
     assert tree["forecast"] == []
     assert "replace" in tree["cannot_tell"]
-    assert sum("no forecast for replace" in line and "--decoder" in line for line in outcome.lines()) == 1
+    assert sum("no forecast from synthetic" in line and "--decoder" in line for line in outcome.lines()) == 1
 
 
 def test_texts_that_have_no_forecast_are_named_in_one_sentence(tmp_path):
     corpus = write_jsonl(tmp_path / "x.jsonl", prose(60, words=40, seed=0))
     texts = [f"{name}={write_jsonl(tmp_path / f'{name}.jsonl', prose(60, words=40, seed=1))}" for name in ("a", "b")]
     outcome = run({"max_n": 2}, corpus, tmp_path / "out", synthetic=texts)
-    assert [line[:33] for line in outcome.lines() if "no forecast" in line] == ["There is no forecast for replace,"]
+    assert [line[:33] for line in outcome.lines() if "no forecast" in line] == ["There is no forecast from a, b: h"]
 
 
 def test_each_text_may_have_a_decoder_of_its_own(tmp_path):
@@ -225,9 +227,9 @@ def test_each_text_may_have_a_decoder_of_its_own(tmp_path):
     trees = json.loads((tmp_path / "out" / "summary.json").read_text())["items"]["words"]["synthetic"]
     assert {name: bool(trees[name]["forecast"]) for name in names} == {"free": True, "greedy": False}
     assert "replace" in trees["greedy"]["cannot_tell"]
-    silent = [line for line in ended.stdout.splitlines() if line.startswith("There is no forecast for ")]
+    silent = [line for line in ended.stdout.splitlines() if "(decoder: " in line]
     assert [line.split("(decoder: ")[1].split(")")[0] for line in silent] == ["sampled", "deterministic"]
-    assert "for replace, mix" in silent[1]
+    assert silent[1].startswith("There is no forecast without real data (replace), with a share of real data (mix), ")
 
 
 @pytest.mark.parametrize(
@@ -377,7 +379,7 @@ def test_a_text_beside_itself_and_a_missing_one_are_refused(tmp_path):
         ({"generations": 0}, "generations"),
         ({"real_shares": [1.5]}, "real_shares"),
         ({"real_shares": [0.1, 0.1]}, "real_shares: each share must stand once"),
-        ({"tail": {"max_count": 2}}, "tail.max_count"),
+        ({"tail": {"max_count": 0}}, "tail.max_count"),
         ({"tail": {"keep": 1}}, "tail.keep"),
         ({"layout": {"token_field": "ids"}}, "token_field"),
     ],
@@ -402,7 +404,7 @@ def test_the_command_prints_sentences_and_show_repeats_them(tmp_path):
     ]
     ended = CliRunner().invoke(app, arguments)
     assert ended.exit_code == 0, ended.output
-    assert re.search(r"drift alone leaves \d+ % \(\d+ to \d+\) after 5 generations", ended.stdout)
+    assert re.search(r"drift alone leaves \d+ % \(90 %: \d+ to \d+\) after 5 generations", ended.stdout)
     assert "to hold 30 % of words that occur once" in ended.stdout
     shown = CliRunner().invoke(app, ["show", str(tmp_path / "out")])
     assert "drift alone leaves" in shown.stdout
@@ -483,4 +485,85 @@ def test_a_folder_named_like_a_hive_partition_is_a_path(tmp_path, monkeypatch):
 
 
 def test_a_median_below_half_a_percent_is_not_none():
-    assert share_words({"quantiles": [[0.0, 0.001, 0.003, 0.004, 0.006]]}) == "0.3 % (0 to 1)"
+    assert share_words({"quantiles": [[0.0, 0.001, 0.003, 0.004, 0.006]]}) == "0.3 % (90 %: 0 to 1)"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("nucleus", "truncated"), ("top-k", "truncated"), ("min_p", "truncated"), ("greedy", "deterministic"),
+     ("beam", "deterministic"), ("temperature", "sampled"), ("sampled", "sampled")],
+)  # fmt: skip
+def test_the_usual_name_of_a_decoder_means_its_kind(name, kind):
+    assert load({"decoders": {"a": name}, "decoder": name}).decoder_of("a") == kind
+
+
+def test_the_tail_may_end_at_any_count(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    part = run({"tail": {"max_count": 5}}, corpus, tmp_path / "out").summary["items"]["words"]
+    _, counts = np.unique(real_words, return_counts=True)
+    rare = counts[counts <= 5]
+    assert part["tail_types"] == len(rare)
+    assert part["tail"]["replace"]["quantiles"][-1][2] == pytest.approx(
+        survival(rare, copy_extinction(10)[-1]).mean(), abs=0.001
+    )
+
+
+def test_of_fewer_than_ten_items_no_figure_is_given(tmp_path):
+    corpus = write_jsonl(tmp_path / "x.jsonl", ["one two three", *["again and again"] * 20])
+    outcome = run({}, corpus, tmp_path / "out")
+    assert outcome.summary["items"]["words"]["drift"] == []
+    assert outcome.summary["sentences"] == [
+        "Of words that occur once there are 3, too few to say what is left of them.",
+        "Fewer than 10 words occur once, 11-100 times: no figure is given of so few.",
+    ]
+
+
+def test_a_forecast_ends_where_its_validation_does_and_drift_goes_on(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    text = write_words(tmp_path / "s.jsonl", resampled(real_words, np.random.default_rng(9)))
+    config = {"decoder": "sampled", "draws": 20, "generations": 12}
+    lines = run(config, corpus, tmp_path / "out", synthetic=[text]).lines()
+    ends = {row["text"]: int(row["generation"]) for row in read_table(tmp_path / "out", regime="replace", band="1")}
+    assert ends == {"drift alone": 12, "synthetic": 6}
+    assert any("are left after 6 generations" in line for line in lines)
+    assert "Forecasts end at generation 6: none was validated further ahead than 5 rounds." in lines
+
+
+def test_what_the_real_text_lacks_is_said_beside_what_fresh_text_of_its_kind_would_hold(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    words = resampled(real_words, np.random.default_rng(10))
+    words = ["zzz" if number % 10 == 0 else word for number, word in enumerate(words)]
+    outcome = run({}, corpus, tmp_path / "out", synthetic=[write_words(tmp_path / "s.jsonl", words)])
+    tree = outcome.summary["items"]["words"]["synthetic"]["synthetic"]
+    _, counts = np.unique(real_words, return_counts=True)
+    assert tree["new"]["share"] == pytest.approx(0.1, abs=0.001)
+    assert tree["new"]["expected"] == pytest.approx((counts == 1).sum() / counts.sum())
+    assert tree["warning"] == ""
+    assert any(
+        line.startswith("synthetic: 10 % of its words are not in the real text; of fresh") for line in outcome.lines()
+    )
+
+
+def test_an_unrelated_text_is_called_into_question_first(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    text = write_jsonl(tmp_path / "s.jsonl", prose(400, words=30, seed=0))
+    first = run({"decoder": "sampled"}, corpus, tmp_path / "out", synthetic=[text]).summary["sentences"][0]
+    assert "are not in the real text. Check that a model wrote it that was trained on this corpus." in first
+
+
+def test_a_near_copy_is_called_into_question_first(real_words, tmp_path):
+    corpus = write_words(tmp_path / "x.jsonl", real_words)
+    text = write_words(tmp_path / "s.jsonl", [*real_words, "one", "more"])
+    config = {"decoder": "sampled", "draws": 20}
+    first = run(config, corpus, tmp_path / "out", synthetic=[text]).summary["sentences"][0]
+    assert first.startswith("synthetic: it holds ")
+    assert first.endswith("Check that the text is no copy of the corpus, nor of a part of it.")
+
+
+def test_an_expanded_glob_says_that_it_needs_quotes(tmp_path):
+    for name in "ab":
+        write_jsonl(tmp_path / f"{name}.jsonl", ["a"])
+    command = [sys.executable, "-m", "tailkeep", "forecast", "--corpus", "a.jsonl", "b.jsonl", "--out", "out"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "Put a glob in quotes" in ended.stderr

@@ -69,7 +69,7 @@ def test_a_single_forecast_generation_is_a_point_on_its_interval(model_dir):
 
 def test_the_table_has_a_row_for_each_real_share(model_dir):
     page = html.unescape(write_forecast(model_dir).read_text())
-    assert all(f">mix {share} %<" in page for share in ("1.1", "1.2"))
+    assert all(f">real data mixed in, {share} % (mix)<" in page for share in ("1.1", "1.2"))
     assert ">once</th>" in page
     assert ">1 times<" not in page
 

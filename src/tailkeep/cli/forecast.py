@@ -37,13 +37,14 @@ def forecast(
     generations: Annotated[int | None, typer.Option(min=1, help="How many generations ahead; 10 if not given.")] = None,
     keep: Annotated[float | None, typer.Option(help="The share of the tail that must stay; 0.5 if not given.")] = None,
     max_count: Annotated[
-        int | None, typer.Option(help="The tail: words that occur at most 1, 3, 10 or 100 times; 1 if not given.")
+        int | None, typer.Option(help="The tail: words that occur at most so many times; 1 if not given.")
     ] = None,
     decoder: Annotated[
         list[str] | None,
         typer.Option(
             metavar="[NAME=]KIND",
-            help="How the synthetic texts, or that called NAME, were decoded: sampled, truncated or deterministic.",
+            help="How the synthetic texts, or that called NAME, were decoded: sampled (any temperature), truncated "
+            "(top-p, top-k, min-p) or deterministic (greedy, beam).",
         ),
     ] = None,
     max_n: Annotated[int | None, typer.Option(min=1, help="Also count n-grams of words, up to 3.")] = None,

@@ -52,6 +52,9 @@ def print_wrong_use(error: Any) -> None:
     """A wrong option, argument or command, as typer found it, in one line."""
     if message := error.format_message():
         line = message if message.endswith((".", "?")) else f"{message}."
+        words = message.rpartition(" (")[2].rstrip(").").split() if "extra argument" in message else []
+        if any(Path(word).exists() for word in words):
+            line += " Put a glob in quotes, such as 'data/*.jsonl', so that the shell leaves it alone."
         if context := getattr(error, "ctx", None):
             line = f"{line} See {context.command_path} --help."
         print(f"error: {visible(redact(line), newline=' ')}", file=sys.stderr)

@@ -11,14 +11,24 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from tailkeep.config import Settings, load_tree, validate
 from tailkeep.data.corpus import JobConfig, OnError
 from tailkeep.metrics import Migration
 
-Decoder = Literal["sampled", "truncated", "deterministic", "unknown"]
-"""sampled: at any temperature; truncated: top-p, top-k or min-p; deterministic: greedy or beam search."""
+_DECODER_KINDS = {
+    **dict.fromkeys(("sample", "sampling", "temperature"), "sampled"),
+    **dict.fromkeys(("nucleus", "top-p", "top_p", "top-k", "top_k", "min-p", "min_p"), "truncated"),
+    **dict.fromkeys(("greedy", "beam"), "deterministic"),
+}
+
+Decoder = Annotated[
+    Literal["sampled", "truncated", "deterministic", "unknown"],
+    BeforeValidator(lambda name: _DECODER_KINDS.get(name, name) if isinstance(name, str) else name),
+]
+"""sampled: at any temperature; truncated: top-p, top-k or min-p; deterministic: greedy or beam search. A usual name of
+one means its kind: `nucleus` is `truncated`."""
 
 Share = Annotated[float, Field(gt=0, lt=1)]
 
@@ -26,7 +36,7 @@ Share = Annotated[float, Field(gt=0, lt=1)]
 class TailConfig(Settings):
     """The tail that must stay: items that occur at most `max_count` times, and the share of them to `keep`."""
 
-    max_count: Literal[1, 3, 10, 100] = 1
+    max_count: Annotated[int, Field(ge=1, le=1_000_000)] = 1
     keep: Share = 0.5
 
 

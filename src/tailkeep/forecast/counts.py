@@ -120,6 +120,7 @@ class RoundPairs:
     types: Counter[int] = field(default_factory=Counter)
     new_types: int = 0
     is_copy: bool = True
+    _new_occurrences: float = 0.0
     _cells: list[tuple[Floats, ...]] = field(default_factory=list)
     _spectra: dict[CountBand, Counter[float]] = field(default_factory=lambda: {band: Counter() for band in BANDS})
     _group_totals: Floats = field(default_factory=lambda: np.zeros(1))
@@ -135,6 +136,7 @@ class RoundPairs:
         self._group_totals = self._group_totals + groups.sum(axis=0)
         self.is_copy = self.is_copy and bool(np.allclose(totals, self.exposure * real, rtol=1e-9, atol=0))
         self.new_types += int((totals[real == 0] > 0).sum())
+        self._new_occurrences += float(totals[real == 0].sum())
         values, numbers = np.unique(real[real > 0].astype(np.int64), return_counts=True)
         self.types.update(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
         for band in BANDS:
@@ -147,6 +149,11 @@ class RoundPairs:
             self._spreads[band].append(_spread_sums(groups[inside], totals[inside]))
         low = (real > 0) & (trained > 0) & (trained <= FIT_LIMIT)
         self._cells.append(_moments(trained[low], groups[low], totals[low]))
+
+    @property
+    def new_share(self) -> float:
+        """The share of the synthetic text's occurrences whose items the real text lacks."""
+        return self._new_occurrences / max(float(self._group_totals.sum()), 1.0)
 
     def moments(self) -> CountMoments:
         """What a fit reads."""

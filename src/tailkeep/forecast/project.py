@@ -109,14 +109,16 @@ class NeutralSurvival:
     quantiles: Floats
 
 
-def neutral_survival(spectrum: Mapping[int, int], migration: Migration, generations: int) -> list[NeutralSurvival]:
+def neutral_survival(
+    spectrum: Mapping[int, int], migration: Migration, generations: int, bands: Sequence[CountBand] = BANDS
+) -> list[NeutralSurvival]:
     """Drift alone by band, from the number of items by count; bands without items are left out.
 
     Items are independent, so the number alive is binomial, exactly so if all items of the band have one count.
     """
     extinction = copy_extinction(generations, migration)[1:]
     results = []
-    for band in BANDS:
+    for band in dict.fromkeys(bands):
         inside = sorted(band.part_of(spectrum).items())
         if not inside:
             continue

@@ -35,7 +35,7 @@ from tailkeep.data.corpus import (
     path_list,
     run_job,
 )
-from tailkeep.errors import ConfigError
+from tailkeep.errors import ConfigError, InputError
 from tailkeep.forecast.config import ForecastConfig, load
 from tailkeep.forecast.counts import CORPUS, BundleCounts
 from tailkeep.forecast.summary import ForecastOutcome, summarize
@@ -109,7 +109,12 @@ class _ForecastJob:
             return outcome
         with tempfile.TemporaryDirectory(prefix="tailkeep-") as folder:
             local = partial(output.destination.local, folder=Path(folder))
-            summary, table = summarize(self.config, manifests, local)
+            try:
+                summary, table = summarize(self.config, manifests, local)
+            except InputError as error:
+                raise InputError(
+                    f"{error} What was counted stays in the output: remove it, or give another --out."
+                ) from None
         output.destination.write_texts({"tables/forecast.csv": table})
         outcome = replace(outcome, summary=summary)
         output.destination.write_texts({"summary.json": outcome.text()})

@@ -177,6 +177,8 @@ GATE = frozenset(
 )
 """The groups that passed by the development half of docs/forecast/validation.md. `tailkeep forecast --synthetic` has
 one measured round; the groups of two say which forecasts of a laboratory run can be relied on."""
+HORIZON = 5
+"""The rounds ahead of the last measured one up to which words and pairs were scored on the development half."""
 VALIDATED_ITEMS = frozenset({"words", "pairs"})
 """The kinds of items of those scores."""
 

@@ -18,7 +18,15 @@ from tailkeep.report.svg import Figure, UniqueNames
 from tailkeep.runs import RunDirectory, Storage, read_sealed
 
 Tree = Mapping[str, Any]
-_RIBBONS = "Line: median; ribbons, if wide enough to see: central 50 %, of the rarest also the central 90 %."
+_RIBBONS = "Line: median; ribbons, if wide enough to see: central 50 and 90 %."
+_REGIMES = {
+    "replace": "without real data",
+    "mix": "real data mixed in",
+    "accumulate": "all text kept",
+    "accumulate_subsample": "all text kept, at a fixed size",
+    "regenerate": "real data in parts",
+}
+"""How the page calls a regime, before its name in brackets."""
 _CHARTS = 6
 
 
@@ -102,7 +110,7 @@ def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iter
                 2,
                 [(1, synthetic["round_1"][band]["alive"])],
                 1 - 0.2 * number,
-                ribbons=2 - min(number, 1),
+                ribbons=2,
             )
             for number, (band, curve) in enumerate(_curves(synthetic["forecast"], "replace").items())
         ]
@@ -112,7 +120,7 @@ def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iter
                 names.new("forecast", name, side), title, lines, "Hollow: measured in the text. " + _RIBBONS
             )
     drift = [
-        _line(_times(band), BASELINE, curve, 0, (), 1 - 0.2 * number, ribbons=2 - min(number, 1))
+        _line(_times(band), BASELINE, curve, 0, (), 1 - 0.2 * number, ribbons=2)
         for number, (band, curve) in enumerate(_curves(part["drift"], "replace").items())
     ]
     if drift:
@@ -145,18 +153,29 @@ def _item_figures(name: str, part: Tree, tree: Tree, names: UniqueNames) -> Iter
             "Drift alone, with a share of real data in each training set, and with all of it kept (accumulate).",
             goal,
         )
-    rows = [
-        (side, *(synthetic["exponent"][key] for key in ("value", "low", "high")))
-        for side, synthetic in part["synthetic"].items()
-    ]
-    if rows:
-        worst = max(rows, key=lambda row: row[1])
+    sides = [(side, synthetic["exponent"]) for side, synthetic in part["synthetic"].items()]
+    if sides:
+        worst = max((_exponent_row(*pair) for pair in sides), key=lambda row: row[1])
+        rows = [
+            _exponent_row(words, b)
+            for side, synthetic in part["synthetic"].items()
+            for words, b in ((side, synthetic["exponent"]), *_ranges(synthetic))
+        ]
         yield exponent_chart(
             names.new("forecast", name, "exponent"), f"How a text selects against rare {name}", rows, TRUNCATED,
-            note="b above 1: rare items are written less often than their share; 95 % CI by resampling documents. "
-            "Filled: the CI excludes 1.",
+            note="b above 1: rare items are written less often than their share; of all counts, and of low and high "
+            "ones apart; 95 % CI by a jackknife over documents. Filled: the CI excludes 1.",
             finding=f"The largest exponent is {worst[1]:.2f} ({worst[2]:.2f} to {worst[3]:.2f}), of {worst[0]}.",
         )  # fmt: skip
+
+
+def _exponent_row(words: str, b: Tree) -> tuple[str, float, float, float]:
+    return (words, b["value"], b["low"], b["high"])
+
+
+def _ranges(synthetic: Tree) -> Iterator[tuple[str, Tree]]:
+    """b of the lower and the higher counts apart: a line that bends has two."""
+    return ((f"counts {counts}", b) for counts, b in synthetic["exponent_by_range"].items())
 
 
 def _times(band: str) -> str:
@@ -272,41 +291,49 @@ def _numbers(tree: Tree) -> list[KeyNumber]:
     if not tree.get("items"):
         return []
     name, part = next(iter(tree["items"].items()))
-    curves = _curves(part["drift"], "replace")
-    if not curves:
+    if not part["tail"]:
         return []
-    band, curve = next(iter(curves.items()))
-    bare, accumulated = (one["quantiles"][-1] for one in (curve, _curves(part["drift"], "accumulate")[band]))
     tail, share = tree["tail"], part["required_real_share"]
-    held = f"{100 * tail['keep']:.0f} % of {name} that occur "
-    held += "once" if tail["max_count"] == 1 else f"at most {tail['max_count']} times"
-    of_models = [(side, _curves(text["forecast"], "replace")) for side, text in part["synthetic"].items()]
-    side, model = next(((side, some[band]["quantiles"][-1]) for side, some in of_models if band in some), ("", bare))
-    left_by, more = (side, f"; drift alone: {_number(bare[2])}") if side else ("drift alone", "")
+    rare = f"{name} that occur " + ("once" if tail["max_count"] == 1 else f"at most {tail['max_count']} times")
+    accumulated = part["tail"]["accumulate"]["quantiles"][-1]
     return [
-        KeyNumber(
-            TRUNCATED if side else BASELINE,
-            _number(model[2]),
-            "%",
-            f"of {name} that occur {_times(band)} are left by {left_by} after "
-            f"{counted(tree['generations'], 'generation')}",
-            f"90 %: {100 * model[0]:.0f} to {100 * model[4]:.0f}{more}",
-        ),
+        _survival_number(name, rare, part, tree["generations"]),
         KeyNumber(
             REAL_DATA,
             _number(accumulated[2]),
             "%",
-            "of them with all real data kept beside all synthetic text",
+            f"of {rare} with all real data kept beside all synthetic text, after "
+            f"{counted(tree['generations'], 'generation')}",
             f"drift alone, 90 %: {100 * accumulated[0]:.0f} to {100 * accumulated[4]:.0f}",
         ),
         KeyNumber(
             REAL_DATA,
             formatting.DASH if share is None else _number(share),
             "" if share is None else "%",
-            f"real data in each training set hold {held}",
+            f"real data in each training set hold {100 * tail['keep']:.0f} % of {rare}",
             "no share does" if share is None else "drift alone",
         ),
     ]
+
+
+def _survival_number(name: str, rare: str, part: Tree, generations: int) -> KeyNumber:
+    """What the first text that has a forecast leaves of the rarest band; without one, what drift alone leaves."""
+    for side, text in part["synthetic"].items():
+        for band, curve in list(_curves(text["forecast"], "replace").items())[:1]:
+            low, _, middle, _, high = curve["quantiles"][-1]
+            last = len(curve["quantiles"]) + 1
+            drift = _curves(part["drift"], "replace")[band]["quantiles"][last - 1][2]
+            doubt = "; check the text first" if text["warning"] else ""
+            return KeyNumber(
+                TRUNCATED,
+                _number(middle),
+                "%",
+                f"of {name} that occur {_times(band)} are left by {side} after {counted(last, 'generation')}",
+                f"90 %: {100 * low:.0f} to {100 * high:.0f}; drift alone: {_number(drift)}{doubt}",
+            )
+    low, _, middle, _, high = part["tail"]["replace"]["quantiles"][-1]
+    words = f"of {rare} are left by drift alone after {counted(generations, 'generation')}"
+    return KeyNumber(BASELINE, _number(middle), "%", words, f"90 %: {100 * low:.0f} to {100 * high:.0f}")
 
 
 def _number(share: float) -> str:
@@ -323,7 +350,8 @@ def _tables(tree: Tree) -> Iterator[dict[str, Any]]:
             bands = list(dict.fromkeys(_times(curve["band"]) for curve in curves))
             rows: dict[str, dict[str, str]] = {}
             for curve in curves:
-                regime = curve["regime"] + (f" {100 * curve['real_share']:g} %" if curve["real_share"] else "")
+                share = f", {100 * curve['real_share']:g} %" if curve["real_share"] else ""
+                regime = f"{_REGIMES[curve['regime']]}{share} ({curve['regime']})"
                 low, middle, high = (100 * curve["quantiles"][-1][index] for index in (0, 2, 4))
                 rows.setdefault(regime, {})[_times(curve["band"])] = f"{middle:.0f} % ({low:.0f} to {high:.0f})"
             if rows:

@@ -111,7 +111,7 @@ def exponent_chart(
         parts.append(f'<g class="{role.css}">{path([(x(lower), y), (x(upper), y)], "whisk")}</g>')
         parts.append(marker(role, x(value), y, filled=not lower <= 1 <= upper))
         parts.append(text(WIDTH, y + 4.5, f"{value:.2f} ({lower:.2f} to {upper:.2f})", "num", "end"))
-    values = ticks(low, high, 5)
+    values = ticks(low, high, 3)
     for value, word in zip(values, tick_texts(values), strict=True):
         parts.append(text(x(value), height - _FOOT + 18, word, "tick", "middle"))
     parts.append(text((left + right) / 2, height - 8, "selection exponent b", "axis", "middle"))

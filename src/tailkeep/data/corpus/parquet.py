@@ -228,7 +228,7 @@ def _columns(schema: pa.Schema, layout: Layout, extra: str | None) -> tuple[list
     for column in columns:
         if schema.names.count(column) != 1:
             problem = "occurs twice" if column in schema.names else f"is missing; there are {schema.names[:20]}"
-            return [], f"the column {column!r} {problem}. Name the field to read"
+            return [], f"the column {column!r} {problem}. Name the field to read (--text-field)"
     optional = dict.fromkeys((path or "").partition(".")[0] for path in (layout.id_field, extra))
     if twice := [name for name in optional if schema.names.count(name) > 1]:
         return [], f"the column {twice[0]!r} occurs twice. Rename one of the two"

@@ -211,7 +211,9 @@ def lookup(tree: Any, path: str) -> Any:
             available = (
                 f"there are {sorted(value)[:20]}" if isinstance(value, Mapping) else f"its parent is {_describe(value)}"
             )
-            raise UnusableRecordError(f"the field {path!r} is missing; {available}. Name the field to read")
+            raise UnusableRecordError(
+                f"the field {path!r} is missing; {available}. Name the field to read (--text-field)"
+            )
     return value
 
 
